@@ -1,0 +1,3 @@
+//! What each role wires together.
+
+pub(crate) mod gateway;
