@@ -32,8 +32,9 @@ pub(crate) async fn publish(flv: &Flv) -> (Server, Recording) {
 pub(crate) async fn publish_to(server: &Server, stream: &str, flv: &Flv) -> Recording {
     // Whoever published before may still be on the way out.
     let soon = Duration::from_millis(2_500);
-    let connecting = Publisher::connect_again(server.rtmp, &key_of(stream), soon);
-    let mut publisher = connecting.await.unwrap();
+    let mut publisher = Publisher::connect_again(server.rtmp, &key_of(stream), soon)
+        .await
+        .unwrap();
     let player = server.play(stream, PARTS);
     publisher.play(flv).await.unwrap();
     publisher.close().await;
