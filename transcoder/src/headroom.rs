@@ -16,10 +16,16 @@ pub(crate) struct Headroom {
     calm: Option<Instant>,
     patience: Duration,
     raised: Option<Instant>,
+    /// Since when a new worker works off what it began behind with.
+    catching_up: Option<Instant>,
 }
 
 /// The look back that tells a growing lag from one that is being worked off.
 const TREND: Duration = Duration::from_millis(750);
+/// What a lag trembles by.
+const TREMBLE: Duration = Duration::from_millis(50);
+/// A new worker may be behind by all that it replays for so long.
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(15);
 /// Time for a change to show.
 const SETTLE: Duration = Duration::from_millis(1_500);
 /// What the encoders are behind when all is well, at most.
@@ -39,6 +45,7 @@ impl Headroom {
             calm: None,
             patience: PATIENCE,
             raised: None,
+            catching_up: None,
         }
     }
 
@@ -46,10 +53,11 @@ impl Headroom {
         self.level
     }
 
-    /// A new worker works off what the old one left: its lag means nothing yet.
-    pub(crate) fn restarted(&mut self) {
+    /// A new worker works off what came before it was ready: only a lag that grows counts against it.
+    pub(crate) fn restarted(&mut self, now: Instant) {
         self.lags.clear();
         self.calm = None;
+        self.catching_up = Some(now);
     }
 
     /// The encoders are `lag` behind the source, and there are `levels` to give up. Says whether the level changed.
@@ -72,11 +80,18 @@ impl Headroom {
             self.calm = None;
         } else {
             self.calm.get_or_insert(now);
+            self.catching_up = None;
         }
+        self.catching_up = self
+            .catching_up
+            .filter(|since| now.duration_since(*since) < CATCH_UP);
         let settled = self
             .changed
             .is_none_or(|at| now.duration_since(at) >= SETTLE);
-        let grows = then.is_some_and(|then| lag + Duration::from_millis(50) >= then);
+        let grows = then.is_some_and(|then| match self.catching_up {
+            Some(_) => lag > then + TREMBLE,
+            None => lag + TREMBLE >= then,
+        });
         if lag >= self.lag_max && grows && settled && self.level < levels {
             // What was taken back too early is waited for twice as long.
             let early = self
@@ -182,6 +197,18 @@ mod tests {
             4_000_u64.saturating_sub(at / 2).max(200)
         });
         assert_eq!(changes, [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_new_worker_is_given_time_unless_it_falls_further_behind() {
+        let (mut headroom, start) = (Headroom::new(Duration::from_millis(700)), now());
+        headroom.restarted(start);
+        let changes = run(&mut headroom, start, 0..17_000, |_| 900);
+        assert!((15_000..16_000).contains(&changes[0]), "{changes:?}");
+        let mut headroom = Headroom::new(Duration::from_millis(700));
+        headroom.restarted(start);
+        let changes = run(&mut headroom, start, 0..6_000, |at| 200 + at / 5);
+        assert!(changes[0] <= 3_000, "{changes:?}");
     }
 
     #[test]

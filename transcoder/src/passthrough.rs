@@ -1,12 +1,12 @@
-//! Whether the publisher's own bitstream can be the top rung: judged from its configuration and its first group of
-//! pictures, and watched from then on.
+//! Whether the publisher's own bitstream can be the top rung: judged from its configuration, and watched from its first
+//! picture on.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use media::bitstream::Chroma;
-use media::{AccessUnit, Codec, Rational, Timestamp, Video};
+use media::{AccessUnit, Codec, Rational, Timestamp, Track, Video};
 
 use crate::ladder::Planned;
 
@@ -97,13 +97,13 @@ impl Judge {
     /// # Errors
     /// The reason when it does not.
     pub(crate) fn new(
-        codec: &Codec,
+        track: &Track,
         video: &Video,
         top: &Planned,
         segment: Duration,
         part: Duration,
     ) -> Result<Self, Reason> {
-        let Codec::H264(config) = codec else {
+        let Codec::H264(config) = &track.codec else {
             return Err(Reason::Codec);
         };
         let sps = config.sps();
@@ -129,12 +129,25 @@ impl Judge {
         {
             return Err(Reason::FrameRate);
         }
+        // A part's worth of pictures is less than one.
+        let sparse = |rate: Rational| {
+            u128::from(rate.num()) * part.as_millis() < 1_000 * u128::from(rate.den())
+        };
+        if video.frame_rate.is_some_and(sparse) {
+            return Err(Reason::Pause);
+        }
         let limits = Limits {
             segment,
             part,
             frame_rate_max: top.frame_rate_max,
             bitrate_max_bps: u64::from(top.bitrate_bps) * 5 / 2,
         };
+        if track
+            .bandwidth
+            .is_some_and(|declared| u64::from(declared.average_bps) > limits.bitrate_max_bps)
+        {
+            return Err(Reason::BitRate);
+        }
         Ok(Self {
             limits,
             key: None,
@@ -142,11 +155,6 @@ impl Judge {
             groups: VecDeque::new(),
             open: Group::default(),
         })
-    }
-
-    /// Whether a whole group of pictures has been seen, so that silence means consent.
-    pub(crate) fn is_decided(&self) -> bool {
-        !self.groups.is_empty()
     }
 
     /// Looks at the next picture in decode order.
@@ -177,11 +185,6 @@ impl Judge {
         self.open.pictures += 1;
         self.open.bytes += unit.data.len();
         Ok(())
-    }
-
-    /// Whether a picture comes after all that it has seen.
-    pub(crate) fn is_new_to(&self, unit: &AccessUnit) -> bool {
-        self.last.is_none_or(|last| unit.dts > last)
     }
 
     /// The pictures that come next do not continue those before.

@@ -57,8 +57,7 @@ pub(crate) struct Stream {
     orders: VecDeque<Order>,
     source: Source,
     plan: Plan,
-    /// Events that wait for the verdict on the source they belong to.
-    judging: Option<Judging>,
+    /// Watches what is passed through.
     judge: Option<Judge>,
     /// Why the publisher's bitstream is not the top rung.
     refused: Option<Reason>,
@@ -86,12 +85,6 @@ struct Counts {
     skipped: u64,
     damaged: u64,
     repeated: u64,
-}
-
-struct Judging {
-    since: Instant,
-    events: Vec<(Event, Utc)>,
-    bytes: usize,
 }
 
 enum Worker {
@@ -130,7 +123,6 @@ impl Stream {
             orders: VecDeque::new(),
             source: Source::default(),
             plan: Plan::default(),
-            judging: None,
             judge: None,
             refused: None,
             job: None,
@@ -177,17 +169,7 @@ impl Stream {
         }
         match event {
             Event::Tracks(tracks) => self.tracks(&tracks, now, utc),
-            event => match &mut self.judging {
-                Some(judging) => {
-                    if let Event::Unit(unit) = &event {
-                        judging.bytes += unit.data.len();
-                    }
-                    let last = event.clone();
-                    judging.events.push((event, utc));
-                    self.hear(&last, now);
-                }
-                None => self.segment(event, now, utc),
-            },
+            event => self.segment(event, now, utc),
         }
         self.pump(now);
     }
@@ -197,7 +179,6 @@ impl Stream {
         let video = self.source.video.as_ref().map(|track| track.id);
         if let Event::Unit(unit) = &event
             && Some(unit.track) == video
-            && self.judging.is_none()
         {
             self.watch(unit);
         }

@@ -19,6 +19,8 @@ struct Bench {
     starts: usize,
     kills: Vec<Death>,
     out: Vec<Event>,
+    /// Pictures from one keyframe to the next.
+    keyframes: i64,
 }
 
 /// A worker that encodes in no time, as far as it is let.
@@ -64,6 +66,7 @@ impl Bench {
             starts: 0,
             kills,
             out,
+            keyframes: 60,
         }
     }
 
@@ -126,7 +129,7 @@ impl Bench {
                 let n = self.time / 33;
                 let at = Timestamp::new(n * 2_970, Timescale::VIDEO);
                 let data = bytes::Bytes::from(vec![0; 2_000]);
-                let keyframe = n % 60 == 0;
+                let keyframe = n % self.keyframes == 0;
                 self.event(Event::Unit(AccessUnit {
                     track: VIDEO,
                     dts: at,
@@ -529,12 +532,41 @@ fn passthrough_is_taken_back_with_one_discontinuity() {
 }
 
 #[test]
-fn a_publish_that_ends_while_it_is_judged_still_goes_out() {
+fn the_ladder_goes_out_with_the_first_pictures_whatever_the_verdict_will_be() {
     let mut bench = Bench::new(true);
     bench.begin(48_000);
-    bench.play(900, 100);
-    assert!(bench.out.is_empty());
+    bench.play(300, 100);
+    assert_eq!(bench.names(), "720p 480p 360p 240p audio");
+    for track in 0..4 {
+        assert!(bench.times(track).len() >= 8, "{track}");
+    }
     bench.event(Event::End);
     bench.work(100);
-    assert_eq!(bench.times(0).len(), 28);
+    assert_eq!(bench.times(0).len(), 10);
+}
+
+#[test]
+fn keyframes_that_are_too_rare_cost_the_passthrough_once() {
+    let mut bench = Bench::new(true);
+    bench.keyframes = 300;
+    bench.begin(48_000);
+    bench.play(12_000, 100);
+    assert!(!bench.stream.status(bench.clock()).passthrough);
+    let marks = bench.out.iter().filter_map(|event| match event {
+        Event::Segment(mark) => Some((mark.start.ticks() / 90, mark.discontinuity)),
+        _ => None,
+    });
+    let marks: Vec<(i64, u64)> = marks.collect();
+    assert_eq!(marks[0], (0, 0));
+    assert!((2_300..2_500).contains(&marks[1].0), "{marks:?}");
+    assert!(marks[1..].iter().all(|mark| mark.1 == 1), "{marks:?}");
+    for track in 0..4 {
+        let times = bench.times(track);
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] == 2_970),
+            "{track}"
+        );
+        assert_eq!(times.first(), Some(&0));
+    }
+    assert_eq!(bench.starts, 1);
 }

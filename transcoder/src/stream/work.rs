@@ -17,8 +17,6 @@ const AHEAD: Duration = Duration::from_secs(1);
 /// What waits for a worker that cannot keep pace is bounded: so much beyond what costs it rungs. Then whole groups of
 /// pictures are left out.
 const BEHIND_SLACK: Duration = Duration::from_millis(1_300);
-/// A new worker may be behind by all that it replays.
-const CATCH_UP: Duration = Duration::from_secs(15);
 /// A worker with work to do that finishes none of it for so long hangs.
 const HANG: Duration = Duration::from_millis(1_800);
 /// A worker is ready after so long or never.
@@ -255,7 +253,7 @@ impl Stream {
                 .push_back(Order::Tell(Command::Event(Event::Segment(mark))));
             running.from = mark.number + 1;
         }
-        self.headroom.restarted();
+        self.headroom.restarted(now);
         self.worker = Worker::Running(Box::new(running));
     }
 
@@ -271,7 +269,6 @@ impl Stream {
 
     /// Tells the worker what it has not been told, as far as it keeps pace.
     pub(super) fn pump(&mut self, now: Instant) {
-        self.judge_in_time(now);
         let behind = self.behind();
         let behind_max = self.config.lag_max + BEHIND_SLACK;
         let Worker::Running(running) = &mut self.worker else {
@@ -296,7 +293,7 @@ impl Stream {
             }
             running.sounds += 1;
         }
-        if behind > behind_max && now.duration_since(running.since) > CATCH_UP {
+        if behind > behind_max && now.duration_since(running.since) > headroom::CATCH_UP {
             running.skipping = true;
         }
         running.pictures = running.pictures.max(self.ring.start());

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use media::bitstream::{aac, av1, h264, h265, opus};
 use media::{
-    AccessUnit, Audio, Codec, Event, Format, Rational, Segment, Timescale, Timestamp, Track,
-    TrackId, Tracks, Video,
+    AccessUnit, Audio, Bandwidth, Codec, Event, Format, Rational, Segment, Timescale, Timestamp,
+    Track, TrackId, Tracks, Video,
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -221,7 +221,11 @@ fn track(stream: &Value) -> Track {
         codec,
         format,
         timescale: Timescale::new(scale).expect("not zero"),
-        bandwidth: None,
+        // What the metadata of a publish says.
+        bandwidth: text("bit_rate").parse().ok().map(|average_bps| Bandwidth {
+            average_bps,
+            peak_bps: average_bps,
+        }),
     }
 }
 
@@ -636,8 +640,9 @@ pub(crate) fn small(passthrough: bool) -> Config {
         bitrate_bps,
         frame_rate_max: None,
     };
+    // Rates at which every number burnt in can be read again.
     config.ladder = transcoder::Ladder::new(
-        vec![rung(180, 300_000), rung(90, 100_000)],
+        vec![rung(180, 300_000), rung(90, 200_000)],
         passthrough,
         128_000,
     )
