@@ -88,9 +88,10 @@ impl Headroom {
         let settled = self
             .changed
             .is_none_or(|at| now.duration_since(at) >= SETTLE);
+        // What jumps has come in a burst, and is not of the encoders' making.
         let grows = then.is_some_and(|then| match self.catching_up {
             Some(_) => lag > then + TREMBLE,
-            None => lag + TREMBLE >= then,
+            None => lag + TREMBLE >= then && then >= self.lag_max / 2,
         });
         if lag >= self.lag_max && grows && settled && self.level < levels {
             // What was taken back too early is waited for twice as long.
@@ -195,6 +196,16 @@ mod tests {
         let mut headroom = Headroom::new(Duration::from_millis(700));
         let changes = run(&mut headroom, now(), 0..8_000, |at| {
             4_000_u64.saturating_sub(at / 2).max(200)
+        });
+        assert_eq!(changes, [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_burst_that_is_worked_off_costs_nothing() {
+        let mut headroom = Headroom::new(Duration::from_millis(700));
+        // Two seconds' worth arrives at once, each five seconds.
+        let changes = run(&mut headroom, now(), 0..20_000, |at| {
+            2_000_u64.saturating_sub(at % 5_000 / 2).max(100)
         });
         assert_eq!(changes, [] as [u64; 0]);
     }

@@ -74,6 +74,8 @@ const OVERRUN: Duration = Duration::from_millis(450);
 const LEARN: Duration = Duration::from_secs(10);
 /// Groups of pictures whose length is remembered.
 const GROUPS: usize = 8;
+/// Pictures that are sent before one that is shown earlier, at most (H.264 A.3.1: `max_dec_frame_buffering`).
+const REORDER_MAX: usize = 16;
 /// A pause longer than this is not cut up into segments but skipped.
 const SKIP: Duration = Duration::from_secs(60);
 
@@ -108,10 +110,12 @@ enum Phase {
         bytes: usize,
     },
     /// A new beginning within the stream: the next mark is a discontinuity. With `keyframe` only one will do; with
-    /// `sound` the sound before the mark is of a configuration that has no segment there.
+    /// `sound` the sound before the mark is of a configuration that has no segment there. Without `keyframe` the
+    /// earliest picture begins it: `units` wait until none that is shown before the first of them can follow.
     Again {
         keyframe: bool,
         sound: bool,
+        units: Vec<AccessUnit>,
     },
     Running,
 }
@@ -203,10 +207,12 @@ impl Segmenter {
         match event {
             Event::Tracks(tracks) => self.tracks(tracks, now, out),
             Event::Unit(unit) => self.unit(unit, now, out),
-            Event::Gap(gap) => self.gap(gap, out),
+            Event::Gap(gap) => self.gap(gap, now, out),
             Event::Segment(_) => {}
             Event::End => {
                 self.settle(now, out);
+                self.resume(now, out);
+                self.drop_sound_alone();
                 self.release(true, out);
                 out.push(Event::End);
             }
@@ -222,6 +228,9 @@ impl Segmenter {
         if pictures == Change::Codec || sound == Change::Codec {
             // What was held back until now is of the old configuration: it begins, where nothing has yet.
             self.settle(now, out);
+        }
+        if pictures != Change::None {
+            self.resume(now, out);
         }
         if sound == Change::Codec {
             // Sound ahead of the picture has no segment any more.
@@ -242,10 +251,17 @@ impl Segmenter {
     fn begin_again(&mut self, keyframe: bool, sound: bool) {
         match &mut self.phase {
             Phase::Start { .. } => {}
-            Phase::Running => self.phase = Phase::Again { keyframe, sound },
+            Phase::Running => {
+                self.phase = Phase::Again {
+                    keyframe,
+                    sound,
+                    units: Vec::new(),
+                };
+            }
             Phase::Again {
                 keyframe: needed,
                 sound: changed,
+                ..
             } => {
                 *needed = keyframe;
                 *changed |= sound;
@@ -253,10 +269,11 @@ impl Segmenter {
         }
     }
 
-    fn gap(&mut self, gap: Gap, out: &mut Vec<Event>) {
+    fn gap(&mut self, gap: Gap, now: Utc, out: &mut Vec<Event>) {
         if matches!(self.phase, Phase::Start { .. }) {
             return;
         }
+        self.resume(now, out);
         out.push(Event::Gap(gap));
         // After a jump in time the same pictures go on; after a loss the decoder needs a new start.
         let keyframe = gap != Gap::Jump || self.cut == Cut::Keyframes;
@@ -309,12 +326,23 @@ impl Segmenter {
             self.settle_when_due(now, out);
             return;
         }
-        if let Phase::Again { keyframe, .. } = self.phase
-            && ((keyframe && !unit.keyframe)
-                || self.last.is_some_and(|last| unit.pts <= last.start))
+        if let Phase::Again {
+            keyframe, units, ..
+        } = &mut self.phase
         {
-            self.counts.dropped += 1;
-            return;
+            if (*keyframe && !unit.keyframe) || self.last.is_some_and(|last| unit.pts <= last.start)
+            {
+                self.counts.dropped += 1;
+                return;
+            }
+            let later = units.first().is_some_and(|first| unit.pts > first.pts);
+            if !*keyframe {
+                units.push(unit);
+                if later || units.len() > REORDER_MAX {
+                    self.resume(now, out);
+                }
+                return;
+            }
         }
         if let Some(anchor) = &mut self.anchor {
             anchor.observe(unit.pts, now);
@@ -325,11 +353,41 @@ impl Segmenter {
         self.release(false, out);
     }
 
+    /// Begins again with the pictures that wait for it, if some do.
+    fn resume(&mut self, now: Utc, out: &mut Vec<Event>) {
+        let Phase::Again { sound, units, .. } = &mut self.phase else {
+            return;
+        };
+        let sound = *sound;
+        let units = std::mem::take(units);
+        let Some(start) = units.iter().map(|unit| unit.pts).min() else {
+            return;
+        };
+        self.phase = Phase::Running;
+        self.group_start = None;
+        self.mark(start, now, true, out);
+        if sound {
+            self.drop_sound_before(start);
+        }
+        for unit in units {
+            if let Some(anchor) = &mut self.anchor {
+                anchor.observe(unit.pts, now);
+            }
+            self.mark_for_picture(&unit, now, out);
+            out.push(Event::Unit(unit));
+        }
+        self.fill_audio(out);
+        self.release(false, out);
+    }
+
     fn audio_unit(&mut self, unit: AccessUnit, now: Utc, out: &mut Vec<Event>) {
         let Some(audio) = &mut self.audio else { return };
         if audio.newest.is_some_and(|newest| unit.dts <= newest)
             || (audio.filled && audio.end > Some(unit.dts))
         {
+            // It is late, not gone: nothing more is made up in its place.
+            audio.alone = Duration::ZERO;
+            audio.heard = Some(now);
             self.counts.dropped += 1;
             return;
         }
@@ -417,6 +475,20 @@ impl Segmenter {
             out.push(Event::Unit(unit));
         }
         self.release(false, out);
+    }
+
+    /// Leaves out the sound so far behind the last picture that it would make the last segment too long.
+    fn drop_sound_alone(&mut self) {
+        let Some(last) = self.last.filter(|_| self.video.is_some()) else {
+            return;
+        };
+        let limit = self.config.segment + OVERRUN;
+        let too_late =
+            |unit: &AccessUnit| unit.dts.since(last.start).is_some_and(|long| long > limit);
+        while let Some(unit) = self.held.pop_back_if(|unit| too_late(unit)) {
+            self.held_bytes -= unit.data.len();
+            self.counts.dropped += 1;
+        }
     }
 
     fn drop_sound_before(&mut self, start: Timestamp) {
@@ -603,6 +675,10 @@ impl Segmenter {
             let quiet = newest.since(end).unwrap_or_default();
             if video.alone < WAIT || quiet <= WAIT {
                 return;
+            }
+            if matches!(&self.phase, Phase::Again { units, .. } if !units.is_empty()) {
+                self.resume(now, out);
+                continue;
             }
             // Four fifths of a part, so that no part has to wait for the next one.
             let step = video.scale.ticks(self.config.part * 4 / 5).max(1);

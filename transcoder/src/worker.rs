@@ -113,21 +113,23 @@ fn run(output: &Arc<Output>) -> Result<(), Error> {
     let (video, commands) = sync_channel(QUEUE);
     let pictures = {
         let (output, progress) = (Arc::clone(output), Arc::clone(&progress));
-        thread::spawn(move || video::run(&commands, &output, &progress))
+        thread("pictures", move || {
+            video::run(&commands, &output, &progress)
+        })?
     };
     let (audio, commands) = sync_channel(QUEUE);
     let sound = {
         let (output, progress) = (Arc::clone(output), Arc::clone(&progress));
-        thread::spawn(move || audio::run(&commands, &output, &progress))
+        thread("sound", move || audio::run(&commands, &output, &progress))?
     };
     {
         let (output, progress) = (Arc::clone(output), Arc::clone(&progress));
-        thread::spawn(move || {
+        thread("report", move || {
             loop {
                 thread::sleep(REPORT);
                 output.send(&Message::Report(progress.report()));
             }
-        });
+        })?;
     }
     let mut tracks = Kinds {
         video: None,
@@ -147,6 +149,21 @@ fn run(output: &Arc<Output>) -> Result<(), Error> {
     }
     // The supervisor is gone, or wants this worker gone: nobody waits for what is still in work.
     std::process::exit(0)
+}
+
+/// Starts a thread.
+///
+/// # Errors
+/// When the machine gives no memory for it, or the sandbox does not.
+fn thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, ffmpeg::Error> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|error| {
+        eprintln!("a thread for {name}: {error}");
+        ffmpeg::Error::Memory
+    })
 }
 
 /// Which of the publisher's tracks is what.

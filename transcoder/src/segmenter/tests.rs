@@ -572,6 +572,74 @@ fn revoking_passthrough_is_one_discontinuity_at_the_next_picture() {
 }
 
 #[test]
+fn what_begins_again_begins_with_the_earliest_picture_not_the_first_to_come() {
+    let mut run = Run::new(Cut::Keyframes);
+    run.push(tracks(&[video_line(720)]));
+    // Three pictures between each two that are referred to: 0 4 1 2 3 8 5 6 7 and so on.
+    let mut send = |run: &mut Run, number: i64, place: i64| {
+        let (at, decoded) = (number * 33, place * 33 - 132);
+        run.push(picture(at, at - decoded, number == 0));
+    };
+    send(&mut run, 0, 0);
+    for group in 0..40 {
+        if group == 18 {
+            run.segmenter.set_cut(Cut::Clock);
+        }
+        for (place, number) in [4, 1, 2, 3].into_iter().enumerate() {
+            let place = group * 4 + 1 + i64::try_from(place).expect("small");
+            send(&mut run, group * 4 + number, place);
+        }
+    }
+    assert_eq!(run.marks()[..2], ["1/0@0", "2/1@2409"], "73 times 33");
+    assert_eq!(run.segmenter.counts().dropped, 0);
+    let shown = run.units(VIDEO).into_iter().map(|unit| unit.pts.ticks());
+    let mut shown: Vec<i64> = shown.collect();
+    shown.sort_unstable();
+    assert!(shown.windows(2).all(|pair| pair[1] - pair[0] == 33 * 90));
+    assert_eq!(shown.len(), 161);
+}
+
+#[test]
+fn sound_that_is_late_all_the_time_is_not_made_up_for_ever() {
+    let mut run = started(Cut::Clock);
+    let mut frame = 0;
+    for n in 0..300 {
+        run.push(picture(n * 1_000 / 30, 0, n % 60 == 0));
+        while frame * 1_024 / 48 <= n * 1_000 / 30 - 3_000 {
+            run.push_now(sound(frame));
+            frame += 1;
+        }
+    }
+    let audio = run.units(AUDIO);
+    let real = audio.iter().filter(|unit| !unit.data.is_empty()).count();
+    assert!(real > 220, "{real} of 328");
+    assert_eq!(
+        audio.last().map(|unit| unit.pts.ticks()),
+        Some((frame - 1) * 1_024)
+    );
+}
+
+#[test]
+fn sound_beyond_the_last_picture_does_not_stretch_the_last_segment() {
+    let mut run = started(Cut::Clock);
+    for n in 0..120 {
+        run.push(picture(n * 1_000 / 30, 0, n % 60 == 0));
+        for frame in [n * 3 / 2, (n * 3 + 1) / 2] {
+            run.push_now(sound(frame + 141));
+        }
+    }
+    run.push_now(Event::End);
+    let mark = run
+        .segments()
+        .last()
+        .map(|mark| mark.start)
+        .expect("a mark");
+    let end = run.units(AUDIO).last().map(|unit| unit.pts).expect("sound");
+    let long = end.since(mark).expect("later");
+    assert!(long < T + Duration::from_millis(500), "{long:?}");
+}
+
+#[test]
 fn the_end_lets_go_of_everything() {
     let mut run = started(Cut::Clock);
     run.push(picture(0, 0, true));

@@ -19,6 +19,8 @@ const AHEAD: Duration = Duration::from_secs(1);
 const BEHIND_SLACK: Duration = Duration::from_millis(1_300);
 /// A worker with work to do that finishes none of it for so long hangs.
 const HANG: Duration = Duration::from_millis(1_800);
+/// A worker that has finished nothing for so long is not slow but still.
+const STILL: Duration = Duration::from_millis(400);
 /// A worker is ready after so long or never.
 const READY: Duration = Duration::from_secs(8);
 
@@ -496,6 +498,12 @@ impl Stream {
 
     /// Gives rungs up or takes them back as the worker keeps pace or does not.
     pub(super) fn adapt(&mut self, now: Instant) {
+        if let Worker::Running(running) = &self.worker
+            && now.duration_since(running.moved) > STILL
+        {
+            // It hangs, or has nothing to do: neither says how fast it is.
+            return;
+        }
         let lag = self.behind();
         let levels = headroom::levels(self.plan.encoded().len());
         if self.headroom.observe(now, lag, levels) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use media::bitstream::h264;
@@ -21,9 +21,9 @@ pub(super) struct Rung {
     scaler: Scaler,
     pictures: SyncSender<Shot>,
     thread: JoinHandle<()>,
-    /// The earliest time of the next picture, so that the frame rate stays in bounds.
+    /// When the next picture is due, so that the frame rate stays in bounds.
     due: i64,
-    /// The least time between pictures.
+    /// The time between pictures at the highest rate.
     apart: i64,
     chosen: bool,
 }
@@ -44,9 +44,11 @@ impl Rung {
         let (pictures, shots) = sync_channel(QUEUE);
         let thread = {
             let (planned, output) = (planned.clone(), Arc::clone(output));
-            thread::spawn(move || encode(&planned, frame_rate, &shots, &output))
+            super::thread("encoder", move || {
+                encode(&planned, frame_rate, &shots, &output);
+            })?
         };
-        let apart = apart(&planned);
+        let apart = apart(&planned, frame_rate);
         Ok(Self {
             planned,
             scaler,
@@ -68,17 +70,21 @@ impl Rung {
     }
 
     /// Goes on under a new job.
-    pub(super) fn change(&mut self, planned: Planned) {
-        self.apart = apart(&planned);
+    pub(super) fn change(&mut self, planned: Planned, frame_rate: Option<(u32, u32)>) {
+        self.apart = apart(&planned, frame_rate);
         self.planned = planned;
     }
 
     /// Decides whether the picture at `pts` is one of the rung's. The first of a segment always is, so that the
     /// choice after it does not depend on what came before: every rung and every restart chooses alike.
     pub(super) fn choose(&mut self, pts: i64, begins: bool) {
-        self.chosen = begins || pts >= self.due;
-        if self.chosen {
+        // Times tremble, and are rounded to milliseconds by some: a picture a little early is the one that is due, and
+        // the next is not due earlier for it.
+        self.chosen = begins || pts >= self.due - self.apart / 4;
+        if begins || pts >= self.due + self.apart {
             self.due = pts + self.apart;
+        } else if self.chosen {
+            self.due += self.apart;
         }
     }
 
@@ -116,10 +122,16 @@ impl Rung {
     }
 }
 
-/// A little less than the time between pictures at the highest rate: sources round their times to milliseconds.
-fn apart(planned: &Planned) -> i64 {
-    let slack = i64::from(VIDEO_HZ) * 12 / 10_000;
-    i64::from(VIDEO_HZ) / i64::from(planned.frame_rate_max.max(1)) - slack
+/// The time between pictures at the highest rate; every so manieth of a source that has more.
+fn apart(planned: &Planned, source: Option<(u32, u32)>) -> i64 {
+    let most = planned.frame_rate_max.max(1);
+    let source = source.and_then(|(num, den)| Rational::new(num, den));
+    let made = source
+        .filter(|rate| u64::from(rate.num()) > u64::from(most) * u64::from(rate.den()))
+        .map(|rate| planned.frame_rate(rate))
+        .filter(|rate| rate.num() > 0);
+    let (num, den) = made.map_or((most, 1), |rate| (rate.num(), rate.den()));
+    i64::from(VIDEO_HZ) * i64::from(den) / i64::from(num)
 }
 
 /// The encoder's thread.
@@ -271,6 +283,8 @@ fn config(mut sets: &[u8]) -> Result<h264::Config, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn planned() -> Planned {
@@ -296,6 +310,34 @@ mod tests {
             }
         }
         unreachable!("every encoder gives something in the end")
+    }
+
+    /// The places of the pictures that a rung of thirty a second chooses from a source at these times, in 90 kHz ticks.
+    fn chosen(source: Option<(u32, u32)>, times: impl Iterator<Item = i64>) -> Vec<usize> {
+        let output = Output::new(UnixStream::pair().expect("a pair").0);
+        let mut rung = Rung::start(planned(), source, &output).expect("a thread");
+        let times = times.enumerate().filter_map(|(n, pts)| {
+            rung.choose(pts, n % 60 == 0);
+            rung.is_chosen().then_some(n)
+        });
+        times.collect()
+    }
+
+    #[test]
+    fn a_trembling_clock_costs_no_picture_and_twice_the_rate_every_second_one() {
+        let trembling = |n: i64| (n * 1_000 / 30 - n % 4) * 90;
+        let all: Vec<usize> = (0..600).collect();
+        assert_eq!(chosen(Some((30, 1)), (0..600).map(trembling)), all);
+        assert_eq!(chosen(None, (0..600).map(trembling)), all);
+        assert_eq!(chosen(Some((61, 2)), (0..600).map(|n| n * 2_951)), all);
+        let half: Vec<usize> = (0..600).step_by(2).collect();
+        let sixty = |n: i64| n * 1_000 / 60 * 90;
+        assert_eq!(chosen(Some((60, 1)), (0..600).map(sixty)), half);
+        assert_eq!(chosen(None, (0..600).map(sixty)), half);
+        assert_eq!(chosen(Some((50, 1)), (0..600).map(|n| n * 1_800)), half);
+        // Gaps are no credit.
+        let gaps = (0..600).map(|n| (n + n / 4) * 3_000);
+        assert_eq!(chosen(None, gaps), all);
     }
 
     #[test]

@@ -287,7 +287,7 @@ impl Pipeline<'_> {
             match same {
                 Some(index) => {
                     let mut rung = old.remove(index);
-                    rung.change(planned);
+                    rung.change(planned, job.frame_rate);
                     rungs.push((place, Ok(rung)));
                 }
                 None => rungs.push((place, Err(planned))),
