@@ -56,10 +56,15 @@ struct Open {
     setup: Arc<Setup>,
     start: Timestamp,
     /// Added to decode times, so that the first unit is decoded when it is presented. Taken anew in each segment: it
-    /// is the same unless the encoder's delay changed, and a packager that starts here finds the same.
+    /// is the same unless the encoder's delay changed, and a packager that starts here finds the same. It shrinks
+    /// where pictures come closer together than before the segment: nothing is decoded after the latest time that is
+    /// presented so far, so that the next segment can begin where this one ends.
     shift: i64,
+    latest: i64,
     /// The newest unit: its length is known when the next one comes.
     held: AccessUnit,
+    /// Its decode time in the file.
+    held_at: i64,
     samples: Vec<Sample>,
     /// Decode time of the first of `samples`.
     part_start: u64,
@@ -97,11 +102,8 @@ impl Lane {
     /// Where media ends, as far as known.
     pub(crate) fn end(&self) -> Option<Timestamp> {
         self.open.as_ref().map_or(self.end, |open| {
-            let ticks = open.tfdt(&open.held) + u64::from(open.nominal());
-            Some(Timestamp::new(
-                i64::try_from(ticks).unwrap_or(i64::MAX),
-                open.start.scale(),
-            ))
+            let ticks = open.held_at + i64::from(open.nominal());
+            Some(Timestamp::new(ticks, open.start.scale()))
         })
     }
 
@@ -196,7 +198,8 @@ impl Lane {
         if unit.dts <= open.held.dts {
             return Err(Error::Order(track));
         }
-        if i32::try_from(open.composition(&unit)).is_err() || open.decode_time(&unit) < 0 {
+        let at = open.decode_time(&unit);
+        if i32::try_from(unit.pts.ticks() - at).is_err() || at < 0 {
             return Err(Error::Time(track));
         }
         if let Some(next) = self
@@ -208,20 +211,20 @@ impl Lane {
             // segment would break TARGETDURATION.
             let same = next.mark.discontinuity == open.mark.discontinuity
                 && next.setup.init_name == open.setup.init_name;
-            open.starving |= !same || open.reach(&unit) > open.setup.reach_ticks;
+            open.starving |= !same || open.reach(&unit, at) > open.setup.reach_ticks;
         }
         if open.starving {
             self.broken = true;
             return Err(Error::NoKeyframe(track));
         }
         let scale = open.start.scale();
-        let too_long = open.reach(&unit) > scale.ticks(SEGMENT_MAX);
+        let too_long = open.reach(&unit, at) > scale.ticks(SEGMENT_MAX);
         if too_long || open.bytes + unit.data.len() > SEGMENT_BYTES_MAX {
             self.broken = true;
             open.starving = open.setup.is_video();
             return Err(Error::Overlong(track));
         }
-        let step = unit.dts.ticks() - open.held.dts.ticks();
+        let step = at - open.held_at;
         if self.broken || step > scale.ticks(STEP_MAX) {
             // What follows does not begin where this ends, so it needs a decode time of its own.
             let nominal = i64::from(open.nominal()).min(step);
@@ -231,7 +234,7 @@ impl Lane {
             open.settle(step, out);
         }
         self.broken = false;
-        open.hold(unit);
+        open.hold(unit, at);
         Ok(())
     }
 
@@ -307,6 +310,8 @@ impl Open {
             setup,
             start,
             shift: first.pts.ticks() - first.dts.ticks(),
+            latest: start.ticks(),
+            held_at: start.ticks(),
             part_start: u64::try_from(start.ticks()).expect("units before zero are refused"),
             bytes: first.data.len(),
             held: first,
@@ -318,23 +323,16 @@ impl Open {
         }
     }
 
+    /// When the unit that comes next is decoded in the file; negative for one that nothing can present.
     fn decode_time(&self, unit: &AccessUnit) -> i64 {
-        unit.dts.ticks() + self.shift
+        let latest = self.latest.max(unit.pts.ticks());
+        let at = (unit.dts.ticks() + self.shift).min(latest);
+        if at < 0 { at } else { at.max(self.held_at + 1) }
     }
 
-    /// The unit's decode time in the file. Units of which this would be negative are refused.
-    fn tfdt(&self, unit: &AccessUnit) -> u64 {
-        u64::try_from(self.decode_time(unit)).unwrap_or(0)
-    }
-
-    fn composition(&self, unit: &AccessUnit) -> i64 {
-        unit.pts.ticks() - self.decode_time(unit)
-    }
-
-    /// How long the segment is when `unit` is its last, in ticks.
-    fn reach(&self, unit: &AccessUnit) -> i64 {
-        unit.pts.ticks().max(self.decode_time(unit)) - self.start.ticks()
-            + i64::from(self.setup.nominal)
+    /// How long the segment is when `unit`, decoded at `at`, is its last, in ticks.
+    fn reach(&self, unit: &AccessUnit, at: i64) -> i64 {
+        unit.pts.ticks().max(at) - self.start.ticks() + i64::from(self.setup.nominal)
     }
 
     /// Length of the held unit when nothing tells it: as the source said, else as usual.
@@ -353,7 +351,7 @@ impl Open {
         if pts.scale() != self.start.scale() {
             return nominal;
         }
-        let step = pts.ticks() - self.decode_time(&self.held);
+        let step = pts.ticks() - self.held_at;
         if broken || step > self.start.scale().ticks(STEP_MAX) {
             return nominal.min(step).max(1);
         }
@@ -361,12 +359,19 @@ impl Open {
         step.max(1)
     }
 
-    fn hold(&mut self, unit: AccessUnit) {
+    fn hold(&mut self, unit: AccessUnit, at: i64) {
         self.bytes += unit.data.len();
-        if self.samples.is_empty() {
-            self.part_start = self.tfdt(&unit);
-        }
+        self.latest = self.latest.max(unit.pts.ticks());
+        self.shift = self.shift.min(self.latest - unit.dts.ticks());
         self.held = unit;
+        self.held_at = at;
+        if self.samples.is_empty() {
+            self.part_start = self.held_ticks();
+        }
+    }
+
+    fn held_ticks(&self) -> u64 {
+        u64::try_from(self.held_at).unwrap_or(0)
     }
 
     /// The held unit lasts for `step` ticks: it joins its part, and the part may be complete. A part is closed before
@@ -377,9 +382,9 @@ impl Open {
         let target = self.setup.target_ticks;
         if self.part_ticks + ticks > target {
             self.close_part(out);
-            self.part_start = self.tfdt(&self.held);
+            self.part_start = self.held_ticks();
         }
-        let composition = self.composition(&self.held);
+        let composition = self.held.pts.ticks() - self.held_at;
         self.samples.push(Sample {
             data: self.held.data.clone(),
             duration,

@@ -200,6 +200,41 @@ fn a_jump_within_a_segment_is_not_a_long_frame() {
     assert_eq!(starts.last(), Some(&(90_000 * 14)));
 }
 
+/// Two pictures a long time apart, the second a keyframe, then pictures that follow fast and are reordered: the delay
+/// of the encoder shrinks within the segment.
+#[test]
+fn a_delay_that_shrinks_within_a_segment_moves_no_boundary() {
+    let mut packager = Packager::new(stream::config());
+    packager.push(one_video()).unwrap();
+    packager.push(mark(1, 90_000)).unwrap();
+    let shown = |place: i64| 90_000 + 3_000 * place;
+    let mut chunks = Vec::new();
+    // In decode order; the first is decoded when the one long before it is shown.
+    let mut decoded = shown(-4);
+    for place in [0, 2, 1, 4, 3, 6, 5] {
+        chunks.extend(
+            packager
+                .push(Event::Unit(AccessUnit {
+                    dts: Timestamp::new(decoded, VIDEO),
+                    ..picture(shown(place), place == 0)
+                }))
+                .unwrap(),
+        );
+        decoded = if place == 0 {
+            shown(0)
+        } else {
+            decoded + 3_000
+        };
+    }
+    chunks.extend(packager.push(mark(2, shown(7))).unwrap());
+    let next = AccessUnit {
+        dts: Timestamp::new(decoded, VIDEO),
+        ..picture(shown(7), true)
+    };
+    chunks.extend(packager.push(Event::Unit(next)).unwrap());
+    assert_eq!(segments(&chunks), [(1, 7 * 3_000, false)]);
+}
+
 #[test]
 fn a_gap_ends_a_picture_where_its_source_says() {
     let mut packager = begun();
