@@ -115,6 +115,22 @@ async fn sixty_pictures_a_second_are_thirty_on_small_rungs() {
     );
 }
 
+/// Four of five pictures in one second, one of three in the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_varying_frame_rate_keeps_every_picture_and_its_time() {
+    let varying = format!(
+        "{},select='if(mod(floor(t),2),not(mod(n,3)),mod(n,5))'",
+        counted("320x180", "30", 8.0)
+    );
+    let source = Source::make(
+        &[&varying],
+        &[X264, &["-fps_mode", "passthrough", "-enc_time_base", "-1"]].concat(),
+    );
+    let output = Output::of(small(true), source.events()).await;
+    assert_eq!(output.times("180p"), source.times());
+    assert_eq!(output.times("90p"), source.times());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_picture_a_second_is_repeated_within_a_part() {
     let source = Source::make(
