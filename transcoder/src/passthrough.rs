@@ -210,14 +210,17 @@ impl Judge {
             .iter()
             .map(|group| group.bytes as u64 * 8)
             .sum::<u64>();
-        // A quarter more while little has been seen: encoders begin with a burst.
-        let quarters = if micros < WINDOW_MICROS / 2 { 5 } else { 4 };
-        if bits.saturating_mul(4_000_000)
+        // Encoders begin with a burst: what a buffer of a second holds, until that is little beside the rest.
+        let buffered = if micros < WINDOW_MICROS * 3 / 4 {
+            1_000_000
+        } else {
+            0
+        };
+        if bits.saturating_mul(1_000_000)
             > self
                 .limits
                 .bitrate_max_bps
-                .saturating_mul(micros)
-                .saturating_mul(quarters)
+                .saturating_mul(micros + buffered)
         {
             return Err(Reason::BitRate);
         }

@@ -87,8 +87,9 @@ fn the_configuration_alone_can_refuse() {
 fn what_breaks_it() {
     assert_eq!(verdict(75, 33, 1_000, 4_000), Err(Reason::Group));
     // 4 Mbit/s are more than 2.5 times 1.2 Mbit/s.
-    assert_eq!(verdict(61, 33, 60, 16_500), Err(Reason::BitRate));
-    // A little more than 2.5 times is too much in the long run only.
+    assert_eq!(verdict(181, 33, 60, 16_500), Err(Reason::BitRate));
+    // Much more is too much at once, a little more than 2.5 times in the long run only.
+    assert_eq!(verdict(61, 33, 60, 19_000), Err(Reason::BitRate));
     assert_eq!(verdict(61, 33, 60, 13_500), Ok(()));
     assert_eq!(verdict(301, 33, 60, 13_500), Err(Reason::BitRate));
     assert_eq!(verdict(61, 33, 60, 12_000), Ok(()));

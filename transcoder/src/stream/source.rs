@@ -107,6 +107,7 @@ impl Stream {
     }
 
     pub(super) fn revoke(&mut self, reason: Reason) {
+        tracing::info!(%reason, "the publisher's picture is no longer passed through");
         self.judge = None;
         self.refused = Some(reason);
         self.replan(false);
