@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -120,6 +121,10 @@ impl Front {
 /// spin; short enough that a player's own retry finds the port open again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
+/// Bytes of answers that wait in the kernel until the peer has room for them, beside those on the way to it. Left to
+/// itself the kernel takes megabytes for each slow reader, and a third of them has to go before it tells of progress.
+const UNSENT_BYTES: u32 = 32 * 1024;
+
 /// Accepts on `listener` until `shutdown`; then finishes what is in flight, at most for [`Limits::grace`].
 ///
 /// With `tls`, and no protocols named in it, HTTP/2 and HTTP/1.1 are offered by ALPN. Certificates are changed
@@ -132,6 +137,10 @@ pub async fn serve(
 ) {
     let limits = front.limits().clone();
     let shared = Arc::new(Shared::new(front, tls, shutdown.clone()));
+    // Connections inherit it.
+    if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::warn!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    }
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => match shared.front.inner.gate.admit(peer.ip()) {

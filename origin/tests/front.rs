@@ -12,7 +12,7 @@ use std::time::Duration;
 use origin::http::Limits;
 use rustls::ServerConfig;
 use support::{Client, Server, config};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
 
@@ -224,6 +224,67 @@ async fn a_flood_of_half_open_connections_leaves_a_player_alone() {
             "each of them is cut"
         );
     }
+}
+
+/// Bytes that the kernel holds for the peers of a port here, by connection.
+fn unread(port: u16) -> Vec<u64> {
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!("0100007F:{port:04X}");
+    let unread = connections.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let sending = fields[4].split(':').next().unwrap();
+        (fields[1] == local).then(|| u64::from_str_radix(sending, 16).unwrap())
+    });
+    unread.filter(|bytes| *bytes > 0).collect()
+}
+
+#[tokio::test]
+async fn the_kernel_holds_little_for_a_reader_that_stops_and_nothing_once_it_is_cut() {
+    let limits = Limits {
+        stall: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let server = Server::with(config(), limits).await;
+    let feed = server.live().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut reader = Client::new(socket.connect(server.address).await.unwrap());
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: a\r\n\r\n",
+        feed.path("720p/11.m4s")
+    );
+    // Much more than a kernel holds, and read at once: what the server left unread would make any close abrupt.
+    reader
+        .io
+        .write_all(request.repeat(40).as_bytes())
+        .await
+        .unwrap();
+    let cut = async || {
+        let families = server.registry.gather();
+        let cut = families
+            .iter()
+            .find(|family| family.name() == "headwater_http_cut_connections_total");
+        cut.is_some_and(|cut| {
+            let reader = |metric: &&prometheus::proto::Metric| {
+                metric
+                    .get_label()
+                    .iter()
+                    .any(|label| label.value() == "slow_reader")
+            };
+            cut.get_metric().iter().filter(reader).count() > 0
+        })
+    };
+    let mut most = 0;
+    while !cut().await {
+        most = most.max(unread(server.address.port()).into_iter().max().unwrap_or(0));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!((1..=64 << 10).contains(&most), "{most} bytes in the kernel");
+    assert_eq!(unread(server.address.port()), [0; 0]);
+    // Nothing more than what was under way already.
+    let mut rest = Vec::new();
+    assert!(reader.io.read_to_end(&mut rest).await.is_err());
+    assert!(rest.len() < 64 << 10, "{} bytes", rest.len());
 }
 
 /// The child of the test below: a server in a process with few files.

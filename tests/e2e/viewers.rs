@@ -161,6 +161,9 @@ async fn readers_that_sip() {
         .resident_kib
         .saturating_sub(before);
     assert!(grown < 100 * 256, "{grown} KiB for a hundred slow readers");
+    let counted = "headwater_http_cut_connections_total{reason=\"slow_reader\"}";
+    let early = server.metric(counted).await;
+    assert!(early < 1.0, "{early} cut off before their time");
     let cut = sipping
         .join_all()
         .await
@@ -168,6 +171,8 @@ async fn readers_that_sip() {
         .filter(|cut| *cut)
         .count();
     assert!(cut >= 95, "only {cut} of 100 were cut off");
+    let counted = server.metric(counted).await;
+    assert!(counted >= 95.0, "only {counted} of 100 were counted");
     publishing.await.unwrap();
     assert_healthy(&player.ended(LIMIT).await, 1350);
 }

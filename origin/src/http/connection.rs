@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,7 @@ impl Shared {
     /// Serves one connection to its end.
     pub(super) async fn serve<S>(self: Arc<Self>, stream: S, peer: SocketAddr, admitted: Admitted)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Socket,
     {
         let link = Arc::new(Link::default());
         let io = Io {
@@ -85,7 +86,7 @@ impl Shared {
         link: &Link,
         many: bool,
     ) where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Socket,
     {
         let handshake = timeout(self.front.limits().handshake, acceptor.accept(io));
         match self.shutdown.run_until_cancelled(handshake).await {
@@ -155,6 +156,7 @@ where
                 Verdict::Retire => connection.as_mut().graceful_shutdown(),
                 Verdict::Cut(reason) => {
                     shared.front.metrics().cut(reason.as_str());
+                    link.cut();
                     return Poll::Ready(());
                 }
             }
@@ -208,14 +210,38 @@ where
     }
 }
 
+/// What a connection goes over.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// From here on closing also takes back what the kernel holds for the peer.
+    fn abort(&self);
+}
+
+impl Socket for TcpStream {
+    fn abort(&self) {
+        if let Err(error) = self.set_zero_linger() {
+            tracing::debug!(%error, "cannot set SO_LINGER");
+        }
+    }
+}
+
 /// The socket, telling the [`Link`] what goes through it.
-struct Io<S> {
+struct Io<S: Socket> {
     stream: S,
     link: Arc<Link>,
     bytes: prometheus::IntCounter,
 }
 
-impl<S> Io<S> {
+/// A reader that takes a hundred bytes a second would keep what the kernel holds for it long after the connection
+/// counts no more.
+impl<S: Socket> Drop for Io<S> {
+    fn drop(&mut self) {
+        if self.link.is_cut() {
+            self.stream.abort();
+        }
+    }
+}
+
+impl<S: Socket> Io<S> {
     fn note(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &result {
             Poll::Ready(Ok(count)) => {
@@ -229,7 +255,7 @@ impl<S> Io<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
+impl<S: Socket> AsyncRead for Io<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -244,7 +270,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+impl<S: Socket> AsyncWrite for Io<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -25,6 +25,8 @@ pub(super) struct Link {
     unsent: AtomicU32,
     /// Requests that the peer gave up before they were answered.
     abandoned: AtomicU32,
+    /// The connection is dropped for what it costs.
+    cut: AtomicBool,
 }
 
 impl Link {
@@ -67,6 +69,14 @@ impl Link {
 
     pub(super) fn abandoned(&self) {
         self.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     fn phase(&self) -> Phase {

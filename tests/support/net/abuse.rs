@@ -77,6 +77,9 @@ fn raise_open_files() {
     .unwrap();
 }
 
+/// The most that a reader finds in its own kernel after the server has cut it off.
+const REST_BYTES: usize = 64 << 10;
+
 /// A reader that asks for a lot and takes little.
 #[derive(Debug)]
 pub(crate) struct Slow {
@@ -96,15 +99,29 @@ impl Slow {
         Some(Self { stream })
     }
 
-    /// Takes a hundred bytes each second until the server has had enough or `limit` is over; whether it had.
-    pub(crate) async fn sip(mut self, limit: Duration) -> bool {
+    /// Takes a hundred bytes each second for so long, then asks for the rest; whether the server had cut it off.
+    pub(crate) async fn sip(mut self, time: Duration) -> bool {
         let sip = async {
             let mut sip = [0; 100];
             while matches!(self.stream.read(&mut sip).await, Ok(1..)) {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        tokio::time::timeout(limit, sip).await.is_ok()
+        let _ = tokio::time::timeout(time, sip).await;
+        // A connection that was cut has what is in our own kernel's buffer, and then an end.
+        let rest = async {
+            let (mut rest, mut some) = (0, [0; 4096]);
+            while let Ok(count @ 1..) = self.stream.read(&mut some).await {
+                rest += count;
+                if rest > REST_BYTES {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(Duration::from_secs(5), rest)
+            .await
+            .unwrap_or(false)
     }
 }
 
