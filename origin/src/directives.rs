@@ -29,7 +29,7 @@ pub enum Skip {
 pub struct Malformed;
 
 impl Directives {
-    /// Reads the query of a media playlist request. `token` is allowed, and none of our business.
+    /// Reads the query of a request. `token` is allowed, and none of our business.
     ///
     /// # Errors
     /// [`Malformed`] for any other name, for a name that comes twice, and for a value that is not in its one spelling:
@@ -49,19 +49,10 @@ impl Directives {
         Ok(directives)
     }
 
-    /// Reads the query of a request for anything else: only a `token` is allowed.
-    ///
-    /// # Errors
-    /// [`Malformed`] when there is more.
-    pub fn none(query: Option<&str>) -> Result<(), Malformed> {
-        let mut token = None;
-        pairs(query).try_for_each(|(name, _)| {
-            if name == "token" {
-                once(&mut token, ())
-            } else {
-                Err(Malformed)
-            }
-        })
+    /// Whether nothing is asked for, as it must be of everything but media playlists.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     pub(crate) fn delta(self) -> Delta {
@@ -236,10 +227,10 @@ mod tests {
         ] {
             check(bad, None);
         }
-        assert_eq!(Directives::none(Some("token=x")), Ok(()));
-        assert_eq!(Directives::none(None), Ok(()));
-        assert_eq!(Directives::none(Some("_HLS_msn=1")), Err(Malformed));
-        assert_eq!(Directives::none(Some("token=x&token=x")), Err(Malformed));
+        let is_empty = |query| Directives::parse(query).is_ok_and(|it| it.is_empty());
+        assert!(is_empty(Some("token=x")));
+        assert!(is_empty(None));
+        assert!(!is_empty(Some("_HLS_msn=1")));
     }
 
     /// Segment 10 in progress with 3 parts listed; segment 9 had 8.

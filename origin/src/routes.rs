@@ -24,6 +24,10 @@ use crate::response::{self, Conditions};
 /// All that the origin answers is below this.
 pub(crate) const PREFIX: &str = "/live/";
 
+/// Directives on anything else would fill caches with copies of one answer. Only what is there is refused so: whoever
+/// polls a stream that is not there has to learn that.
+const MISPLACED: &str = "directives are for media playlists\n";
+
 /// Who asks, and what comes with the connection.
 pub(crate) struct Asker<'a> {
     pub(crate) admitted: &'a Admitted,
@@ -146,12 +150,15 @@ impl Origin {
     }
 
     fn multivariant<B>(&self, stream: &str, request: &Request<B>, asker: &Asker<'_>) -> Answer {
-        if Directives::none(request.uri().query()).is_err() {
+        let Ok(directives) = Directives::parse(request.uri().query()) else {
             return Answer::Now(response::bad_request("unknown query\n"));
-        }
+        };
         let Some(session) = self.newest(stream) else {
             return Answer::Now(response::not_found());
         };
+        if !directives.is_empty() {
+            return Answer::Now(response::bad_request(MISPLACED));
+        }
         let conditions = Conditions::of(request);
         let index = session.index.borrow().clone();
         if let Some(text) = index.text {
@@ -188,13 +195,7 @@ impl Origin {
             return Answer::Now(response::not_found());
         };
         let playlist = route != Route::Media;
-        let query = request.uri().query();
-        let directives = if playlist {
-            Directives::parse(query)
-        } else {
-            Directives::none(query).map(|()| Directives::default())
-        };
-        let Ok(directives) = directives else {
+        let Ok(directives) = Directives::parse(request.uri().query()) else {
             return Answer::Now(response::bad_request("unknown query\n"));
         };
         let Some((session, viewers)) = self.session(stream, epoch) else {
@@ -205,6 +206,9 @@ impl Origin {
         };
         let conditions = Conditions::of(request);
         if !playlist {
+            if !directives.is_empty() {
+                return Answer::Now(response::bad_request(MISPLACED));
+            }
             return media(session, &rendition, path, conditions, asker);
         }
         let agent = request

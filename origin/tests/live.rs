@@ -647,6 +647,8 @@ async fn answers_of_every_kind_are_open_to_all() {
         ("GET", feed.path("720p/11.m4s?x=1"), 400),
         ("GET", feed.path("720p/11.m4s?_HLS_msn=1"), 400),
         ("GET", feed.index() + "?_HLS_msn=1", 400),
+        ("GET", "/live/none/index.m3u8?_HLS_msn=1".to_owned(), 404),
+        ("GET", "/live/none/index.m3u8?x=1".to_owned(), 400),
         ("GET", feed.index() + "?token=abc", 200),
         ("GET", feed.path("720p/11.m4s?token=abc"), 200),
         ("GET", "/live/%73/index.m3u8".to_owned(), 200),
