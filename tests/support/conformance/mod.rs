@@ -18,7 +18,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub(crate) use probes::{Security, probe, probe_ended, probe_old, probe_stalled, security};
+pub(crate) use probes::{
+    Security, ask_hints, probe, probe_ended, probe_old, probe_stalled, security,
+};
 
 use super::hls::{Fragment, Kind, Recording, Rendition};
 

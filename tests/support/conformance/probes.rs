@@ -102,6 +102,20 @@ pub(crate) async fn probe_stalled(player: &Player) {
         .await;
 }
 
+/// Asks every rendition for the part that it hints at, and does not wait for the answers.
+pub(crate) fn ask_hints(player: &Player) -> tokio::task::JoinSet<()> {
+    let mut asking = tokio::task::JoinSet::new();
+    for rendition in player.recording().played() {
+        for hint in rendition.last().iter().flat_map(|media| &media.hints) {
+            let (mut client, target) = (player.client(), resolve(&rendition.path, &hint.uri));
+            asking.spawn(async move {
+                client.get(Purpose::Hint, &target).await;
+            });
+        }
+    }
+    asking
+}
+
 /// After EXT-X-ENDLIST directives mean nothing.
 pub(crate) async fn probe_ended(player: &Player) {
     let recording = player.recording();

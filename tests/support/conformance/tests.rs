@@ -229,6 +229,7 @@ broken! {
     hints_never_held: "line_40", |all| each(all, Purpose::Hint, "", |hint| hint.sent = hint.head), "held at all";
     a_hint_that_was_another_part: "line_40", |all| each(all, Purpose::Hint, "180p/9.1.", |hint| hint.body = hint.body.slice(1..)), "as a hint";
     a_failed_hint_that_hangs: "line_41", |all| fail_last_hint(all, 404, 5 * SECOND), "after the end";
+    a_failed_hint_that_is_refused: "line_41", |all| fail_last_hint(all, 503, Duration::ZERO), "503";
     a_failed_hint_that_is_empty: "line_41", |all| fail_last_hint(all, 200, Duration::ZERO), "200";
     a_hint_with_a_byte_range: "line_42", |all| text(all, "180p/index", "#EXT-X-PRELOAD-HINT:TYPE=PART", "#EXT-X-PRELOAD-HINT:TYPE=PART,BYTERANGE-START=4"), "byterange_start: 4";
     no_reports: "line_43", |all| text(all, "180p/index", "#EXT-X-RENDITION-REPORT:URI=\"../audio", "#EXT-X-RENDITION-REPORT:URI=\"../other"), "a report of";
