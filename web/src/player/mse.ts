@@ -1,10 +1,11 @@
 import Hls, { ErrorDetails, ErrorTypes, Events } from "hls.js";
-import type { ErrorData, HlsConfig, LoaderStats } from "hls.js";
+import type { ErrorData, HlsConfig, LoaderStats, PlaylistLoaderConstructor } from "hls.js";
 import workerPath from "hls.js/dist/hls.worker.js?url";
 import { rung } from "../format";
 import { PartAbr } from "./abr";
 import { ServerClock } from "./clock";
 import type { Choice, Engine, Listener } from "./engine";
+import { PlaylistLoader } from "./first";
 import { epochOf } from "./probe";
 
 const retries = (maxNumRetry: number, retryDelayMs: number) => ({ maxNumRetry, retryDelayMs, maxRetryDelayMs: 2000 });
@@ -13,6 +14,7 @@ const CONFIG: Partial<HlsConfig> = {
   lowLatencyMode: true,
   workerPath,
   abrController: PartAbr,
+  pLoader: PlaylistLoader as unknown as PlaylistLoaderConstructor,
   // A test download before the first picture costs more than a level too high for a second.
   testBandwidth: false,
   // Distance to the edge is kept by `Pace` and `Target`, which work below one second of buffer.
