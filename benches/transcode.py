@@ -205,6 +205,7 @@ def capacity():
     """Ladders at once, each at real time with every rung."""
     cores = len(os.sched_getaffinity(0))
     seconds = 20
+    clips = [lab.clip(name) for name in CLIPS]
     most, details = 0, []
     for count in range(1, 7):
         ids = [f"s{n}" for n in range(count)]
@@ -214,7 +215,7 @@ def capacity():
             publishers = []
             began = time.monotonic()
             for n, id in enumerate(ids):
-                publisher = server.publish(lab.clip(CLIPS[n % 2]), id)
+                publisher = server.publish(clips[n % 2], id)
                 publishers.append((publisher, publisher.__enter__()))
             try:
                 time.sleep(4)

@@ -372,7 +372,9 @@ impl Stream {
                     running.moved = now;
                 }
                 running.report = report;
-                running.progress.push_back((now, report.reached));
+                if report.units > 0 {
+                    running.progress.push_back((now, report.reached));
+                }
                 while running
                     .progress
                     .front()
