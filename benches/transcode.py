@@ -38,13 +38,13 @@ def as_well_as_it_can(source, folder):
     graph = "[0:v]split=2[v0][s1];"
     for n, (lines, _) in list(enumerate(RUNGS))[1:]:
         last = n == len(RUNGS) - 1
-        graph += f"[s{n}]scale=-2:{lines}:flags=bicubic" + (f"[v{n}]" if last else f",split=2[v{n}][s{n + 1}];")
+        graph += f"[s{n}]scale=-2:{lines}:flags=lanczos" + (f"[v{n}]" if last else f",split=2[v{n}][s{n + 1}];")
     command = [*FFMPEG, "-threads", 1, "-filter_complex_threads", 1, "-i", source, "-filter_complex", graph]
     for n, (_, rate) in enumerate(RUNGS):
         command += ["-map", f"[v{n}]", f"-b:v:{n}", f"{rate}k"]
-        command += [f"-maxrate:v:{n}", f"{rate * 105 // 100}k", f"-bufsize:v:{n}", f"{rate}k"]
-    command += ["-c:v", "libx264", "-preset", "superfast", "-bf", 0, "-g", 60, "-sc_threshold", 0, "-threads:v", 1]
-    command += ["-x264-params", "scenecut=0:rc-lookahead=8:sync-lookahead=0:mbtree=1:b-adapt=0"]
+        command += [f"-maxrate:v:{n}", f"{rate}k", f"-bufsize:v:{n}", f"{rate * 7 // 10}k"]
+    command += ["-c:v", "libx264", "-preset", "superfast", "-g", 60, "-sc_threshold", 0, "-threads:v", 1]
+    command += ["-x264-params", "scenecut=0:rc-lookahead=2:sync-lookahead=0:mbtree=1:bframes=1:b-adapt=0:trellis=1"]
     return command + ["-map", "0:a", "-c:a", "copy", *_hls(folder)]
 
 

@@ -9,8 +9,8 @@ const FORMAT: ffi::AVPixelFormat = ffi::AVPixelFormat::AV_PIX_FMT_YUV420P;
 /// Rows start on multiples of this many bytes, which AVX-512 likes best.
 const ALIGN: i32 = 64;
 
-/// Turns pictures of any shape into 8-bit 4:2:0 limited-range ones of one size, by bicubic interpolation: bilinear
-/// is cheaper by little and costs 15 VMAF points on text.
+/// Turns pictures of any shape into 8-bit 4:2:0 limited-range ones of one size, by Lanczos interpolation: it stays sharp
+/// down a cascade, where bicubic loses seven VMAF points and more on text, and bilinear fifteen.
 pub(crate) struct Scaler {
     width: i32,
     height: i32,
@@ -78,7 +78,7 @@ impl Context {
         context.set(c"dsth", height)?;
         context.set(c"dst_format", FORMAT as i32)?;
         context.set(c"dst_range", 0)?;
-        context.set(c"sws_flags", ffi::SWS_BICUBIC)?;
+        context.set(c"sws_flags", ffi::SWS_LANCZOS)?;
         // SAFETY: the context is ours and its options are set; no filters are passed.
         check(unsafe {
             ffi::sws_init_context(
