@@ -38,7 +38,8 @@ def as_well_as_it_can(source, folder):
     graph = "[0:v]split=2[v0][s1];"
     for n, (lines, _) in list(enumerate(RUNGS))[1:]:
         last = n == len(RUNGS) - 1
-        graph += f"[s{n}]scale=-2:{lines}:flags=lanczos" + (f"[v{n}]" if last else f",split=2[v{n}][s{n + 1}];")
+        kernel = "bicubic" if lines > 480 else "lanczos"
+        graph += f"[s{n}]scale=-2:{lines}:flags={kernel}" + (f"[v{n}]" if last else f",split=2[v{n}][s{n + 1}];")
     command = [*FFMPEG, "-threads", 1, "-filter_complex_threads", 1, "-i", source, "-filter_complex", graph]
     for n, (_, rate) in enumerate(RUNGS):
         command += ["-map", f"[v{n}]", f"-b:v:{n}", f"{rate}k"]
