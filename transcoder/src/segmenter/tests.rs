@@ -576,7 +576,7 @@ fn what_begins_again_begins_with_the_earliest_picture_not_the_first_to_come() {
     let mut run = Run::new(Cut::Keyframes);
     run.push(tracks(&[video_line(720)]));
     // Three pictures between each two that are referred to: 0 4 1 2 3 8 5 6 7 and so on.
-    let mut send = |run: &mut Run, number: i64, place: i64| {
+    let send = |run: &mut Run, number: i64, place: i64| {
         let (at, decoded) = (number * 33, place * 33 - 132);
         run.push(picture(at, at - decoded, number == 0));
     };
