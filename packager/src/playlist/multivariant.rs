@@ -19,10 +19,14 @@ const SAMPLE_BYTES: u64 = 16;
 pub(crate) fn render(config: &Config, renditions: &[&Media]) -> Bytes {
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n");
     let epoch = &config.epoch;
-    let video: Vec<Rung<'_>> = renditions
+    let mut video: Vec<Rung<'_>> = renditions
         .iter()
         .filter_map(|m| Rung::new(config, m))
         .collect();
+    let least: Vec<u64> = video.iter().map(|rung| rung.least_bps(&video)).collect();
+    for (rung, least) in video.iter_mut().zip(least) {
+        rung.rates.peak_bps = rung.rates.peak_bps.max(least);
+    }
     let audio: Vec<Sound<'_>> = renditions
         .iter()
         .filter_map(|m| Sound::new(config, m))
@@ -133,6 +137,27 @@ impl<'a> Rung<'a> {
             codec: track.codec.rfc6381(),
             rates: Rates::of(config, media),
         })
+    }
+
+    /// What is announced for it at least. Players take more bits for a better picture, so one that is passed through
+    /// with few of them stands above the smaller ones that are promised more.
+    fn least_bps(&self, all: &[Self]) -> u64 {
+        if self.promise().is_some() {
+            return 0;
+        }
+        let smaller = all
+            .iter()
+            .filter(|rung| rung.promise().is_some() && rung.pixels() < self.pixels());
+        let most = smaller.map(|rung| rung.rates.peak_bps).max();
+        round_up(most.unwrap_or(0) * 11 / 10)
+    }
+
+    fn promise(&self) -> Option<media::Bandwidth> {
+        self.media.rendition.track.bandwidth
+    }
+
+    fn pixels(&self) -> u32 {
+        u32::from(self.video.width) * u32::from(self.video.height)
     }
 
     fn resolution(&self) -> String {

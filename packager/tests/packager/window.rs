@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use media::{Bandwidth, Event, Rational, Track};
+use media::{Bandwidth, Event, Format, Rational, Track, Video};
 use packager::{Bounds, Config, Delta, Object, Packager, Rope, Tip, Window};
 
 use crate::playlist::{self, Playlist};
@@ -603,6 +603,36 @@ fn bandwidth_is_the_true_peak() {
     );
 }
 
+/// Players order variants by their bit rates.
+#[test]
+fn a_large_picture_of_few_bits_is_announced_above_smaller_ones() {
+    let large = stream::video(0, "large", Some((30, 1)));
+    let small = Track {
+        format: Format::Video(Video {
+            width: 160,
+            height: 120,
+            sample_aspect: Rational::ONE,
+            frame_rate: None,
+        }),
+        bandwidth: Some(Bandwidth {
+            average_bps: 2_000_000,
+            peak_bps: 3_000_000,
+        }),
+        ..stream::video(1, "small", Some((30, 1)))
+    };
+    let window = whole(vec![large, small], 4, stream::bounds());
+    let index = String::from_utf8(window.multivariant().unwrap().to_vec()).unwrap();
+    let rates = index.lines().filter_map(|line| {
+        let rest = line.strip_prefix("#EXT-X-STREAM-INF:BANDWIDTH=")?;
+        rest.split(',').next()?.parse::<u64>().ok()
+    });
+    let rates: Vec<u64> = rates.collect();
+    assert!(
+        rates[0] > rates[1] && rates[0] < rates[1] * 5 / 4,
+        "{rates:?}"
+    );
+}
+
 #[test]
 fn frame_rates_that_players_refuse_are_left_out() {
     for (rate, expected) in [
@@ -613,7 +643,7 @@ fn frame_rates_that_players_refuse_are_left_out() {
         (None, None),
     ] {
         let mut track = stream::video(0, "v", rate);
-        if let media::Format::Video(video) = &mut track.format {
+        if let Format::Video(video) = &mut track.format {
             video.sample_aspect = Rational::new(4, 3).unwrap();
         }
         let index = whole(vec![track], 2, stream::bounds())
