@@ -214,7 +214,7 @@ impl Stream {
                 self.begun.insert(encoding.id, mark.number);
             }
         }
-        self.set_job(job, now);
+        self.set_job(job);
         self.gate.mark(mark, Some(wanted), now);
     }
 

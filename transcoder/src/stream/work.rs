@@ -152,13 +152,13 @@ impl Stream {
         })
     }
 
-    pub(super) fn set_job(&mut self, job: Option<Job>, now: Instant) {
+    pub(super) fn set_job(&mut self, job: Option<Job>) {
         self.job = job;
         match (&self.job, &mut self.worker) {
             (Some(job), Worker::Running(_)) => self
                 .orders
                 .push_back(Order::Tell(Command::Job(job.clone()))),
-            (Some(_), Worker::None) => self.ask(Begin::Replay, now),
+            (Some(_), Worker::None) => self.ask(Begin::Replay),
             (None, Worker::Running(_)) => {
                 let idle = Job {
                     from: 0,
@@ -173,7 +173,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn ask(&mut self, begin: Begin, _now: Instant) {
+    pub(super) fn ask(&mut self, begin: Begin) {
         self.worker = Worker::Asked { begin };
         self.orders.push_back(Order::Start);
     }
@@ -392,14 +392,14 @@ impl Stream {
                 {
                     self.gate.made(&tracks);
                 } else {
-                    self.kill(Death::Protocol, now);
+                    self.kill(Death::Protocol);
                 }
             }
             Message::Event(Event::Unit(unit)) => {
                 running.moved = now;
                 self.gate.encoded(unit);
             }
-            Message::Event(_) => self.kill(Death::Protocol, now),
+            Message::Event(_) => self.kill(Death::Protocol),
             Message::Failed(failed) => {
                 let reason: String = failed
                     .reason
@@ -413,7 +413,7 @@ impl Stream {
         self.pump(now);
     }
 
-    pub(super) fn kill(&mut self, death: Death, _now: Instant) {
+    pub(super) fn kill(&mut self, death: Death) {
         self.orders.push_back(Order::Kill(death));
     }
 
@@ -472,14 +472,11 @@ impl Stream {
                     let from = self.segmenter.last().map_or(0, |mark| mark.number + 1);
                     self.job = self.wanted_job(from, now);
                 }
-                self.ask(
-                    if begin == Begin::Alone {
-                        Begin::Skip
-                    } else {
-                        begin
-                    },
-                    now,
-                );
+                self.ask(if begin == Begin::Alone {
+                    Begin::Skip
+                } else {
+                    begin
+                });
             }
             Worker::Running(running) => {
                 if !listens {
@@ -489,7 +486,7 @@ impl Stream {
                 let ready = running.ready || now.duration_since(running.since) < READY;
                 let idle = running.told <= running.report.units && !self.ended;
                 if !ready || (running.ready && !idle && now.duration_since(running.moved) >= HANG) {
-                    self.kill(Death::Hang, now);
+                    self.kill(Death::Hang);
                 }
                 self.adapt(now);
             }

@@ -122,7 +122,7 @@ impl Rung {
     }
 }
 
-/// The time between pictures at the highest rate; every so manieth of a source that has more.
+/// The time between the pictures of a rung: at its highest rate, or a whole part of a faster source's.
 fn apart(planned: &Planned, source: Option<(u32, u32)>) -> i64 {
     let most = planned.frame_rate_max.max(1);
     let source = source.and_then(|(num, den)| Rational::new(num, den));
